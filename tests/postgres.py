@@ -22,6 +22,7 @@ _PART = [
     "tests/unit/batches/test_gathering.py",
     "tests/unit/batches/test_redo.py",
     "tests/unit/runtime/test_handlers.py",
+    "tests/unit/runtime/test_settling.py",
     "tests/unit/runtime/test_stop_after.py",
 ]
 

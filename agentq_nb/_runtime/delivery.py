@@ -207,7 +207,7 @@ class Deliveries:
         received: list[Message[Any, Any]] = []
         limit: float | None = None
         receiver.read_only = False
-        leaves = in_flight.ask(receiver, commit)
+        in_flight.ask(receiver, commit)
         try:
             deliveries = await owner.lease.turn(commit, take)
             for number, delivery in enumerate(deliveries):
@@ -226,8 +226,8 @@ class Deliveries:
         finally:
             if received:
                 in_flight.hold(receiver, limit)
-            elif leaves:
-                in_flight.leave(receiver)
+            else:
+                in_flight.got_none(receiver)
             if bool(received) is (commit is None):  # whether it holds anything has changed
                 owner.changed()
         if received:

@@ -64,28 +64,32 @@ class InFlight:
                 return holders
         return []
 
-    def ask(self, receiver: Receiver, commit: Commit | None) -> bool:
-        """Note that the receiver asks the broker for messages; until :meth:`hold` or :meth:`leave` it blocks others.
+    def ask(self, receiver: Receiver, commit: Commit | None) -> None:
+        """Note that the receiver asks the broker for messages; until :meth:`hold` or :meth:`got_none` it blocks others.
 
-        ``commit`` settles what it holds in the same turn; None if it holds nothing. Returns whether it must leave if it
-        gets no message: not while its last message is still being settled.
+        ``commit`` settles what it holds in the same turn; None if it holds nothing.
         """
+        receiver.asking = True
         if commit is not None:
             self._count(commit)
             self._drop(receiver)
-            return True
-        if receiver in self.receivers:
-            return False
-        self.receivers.append(receiver)
-        return True
+        if receiver not in self.receivers:
+            self.receivers.append(receiver)
 
     def hold(self, receiver: Receiver, limit: float | None) -> None:
         """Note that the receiver got messages, and start their time limit of ``limit`` seconds."""
+        receiver.asking = False
         receiver.interrupted = None
         receiver.since = self._owner.clock.monotonic()
         if limit is not None:
             owner = self._owner
             receiver.timer = owner.clock.call_later(limit, lambda: owner.interrupt(receiver, "timed_out"))
+
+    def got_none(self, receiver: Receiver) -> None:
+        """Note that the receiver got no message. It leaves, unless its last one is still being settled."""
+        receiver.asking = False
+        if not (receiver.settling or receiver.held):
+            self.leave(receiver)
 
     def keep(self, receiver: Receiver) -> None:
         """Let the receiver keep its places, until :meth:`leave`."""
@@ -112,7 +116,7 @@ class InFlight:
             receiver.held.pop(message, None)
         if not receiver.held:
             self._drop(receiver)
-            if not receiver.stays:
+            if not (receiver.stays or receiver.asking):
                 self.leave(receiver)
         self._owner.changed()
 
@@ -198,12 +202,14 @@ class InFlight:
     async def _settle(self, receiver: Receiver, message: Message[Any, Any], commit: Commit) -> None:
         held = receiver.held[message.id]
         del receiver.held[message.id]
+        receiver.settling += 1
         try:
             await self._owner.lease.commit(commit)
         except AgentqError:
             receiver.held[message.id] = held
             raise
         finally:
+            receiver.settling -= 1
             if message.id not in receiver.held:
                 self._count(commit)
                 self._let_go(receiver, [message.id])

@@ -130,6 +130,10 @@ class Receiver:
         """The queues in which it takes a place: those, and for one that named none all that are handled one by one."""
         self.stays = False
         """Whether it keeps its places when it holds nothing, until its handler has ended."""
+        self.asking = False
+        """Whether it asks the broker for messages at this moment."""
+        self.settling = 0
+        """How many of its messages are being settled at this moment."""
         self.read_only = False
         """Whether others handle messages of the same queue at the same time: then the state cannot be assigned."""
         self.returned: tuple[Any] | None = None

@@ -14,10 +14,11 @@ from tests.unit.fake_clock import FakeClock, settle
 
 
 def is_busy(broker: PostgresBroker) -> bool:
-    """Whether a transaction runs, or waits for a connection or its turn."""
+    """Whether a transaction runs, or waits for a connection or its turn, or limits are about to be read."""
     connections = broker.database._pool.get_stats()
     asking = connections["requests_waiting"] > 0 or connections["pool_available"] < connections["pool_size"]
-    return asking or any(lease._tasks for lease in broker.leases.values())
+    refreshing = broker.limits._refreshing is not None
+    return asking or refreshing or any(lease._tasks for lease in broker.leases.values())
 
 
 class DatabaseClock(FakeClock):
