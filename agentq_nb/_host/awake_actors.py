@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
 import anyio
 
@@ -19,7 +20,7 @@ from agentq_nb._policies.limits import ConcurrencyLimit
 from agentq_nb._runtime.activation import Surroundings
 from agentq_nb._runtime.actor_lifecycle import AwakeActor
 from agentq_nb._runtime.invocation import Receiver
-from agentq_nb.errors import ActorElsewhere, ActorUnknown, NoHost, Unavailable
+from agentq_nb.errors import ActorDuplicate, ActorElsewhere, ActorUnknown, NoHost, Unavailable
 
 _AT_ONCE = 200
 """How many actors are stopped at the same time."""
@@ -47,6 +48,7 @@ class ActivationHost(Surroundings, Protocol):
     def classes(self) -> Mapping[str, type[Actor]]: ...
     @property
     def running(self) -> bool: ...
+    async def exists(self, actor: ActorId) -> bool: ...
     def spawn(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None: ...
 
 
@@ -57,6 +59,7 @@ class ActivationDirectory:
         self._host = host
         self._activations: dict[ActorId, AwakeActor] = {}
         self._waking: dict[ActorId, asyncio.Lock] = {}
+        self._creating: WeakValueDictionary[ActorId, asyncio.Lock] = WeakValueDictionary()
 
     @property
     def actors(self) -> Iterable[ActorId]:
@@ -92,6 +95,20 @@ class ActivationDirectory:
             if activation.closing is None:
                 return activation
             await activation.ended.wait()
+
+    async def create(self, actor: ActorId, input: Any, *, must_be_new: bool) -> None:
+        """Wake an actor for the first time, unless it exists; of several calls at once, one wakes it.
+
+        Raises ActorDuplicate if it ``must_be_new`` and exists, and what :meth:`wake` raises.
+        """
+        awake = self.find(actor)
+        if awake is None or awake.to_be_destroyed:  # else one of its hooks may ask, which the first call waits for
+            async with self._creating.setdefault(actor, asyncio.Lock()):
+                if not await self._host.exists(actor):
+                    await self.wake(actor, input)
+                    return
+        if must_be_new:
+            raise ActorDuplicate(actor)
 
     async def _activate(self, actor: ActorId, input: Any) -> AwakeActor:
         host, name = self._host, actor_name(actor)

@@ -38,7 +38,7 @@ from agentq_nb._runtime.actor_lifecycle import AwakeActor
 from agentq_nb._runtime.deadlock import WaitGraph
 from agentq_nb._runtime.invocation import current_call, holding_here
 from agentq_nb._runtime.state_migration import check_deployment
-from agentq_nb.errors import ActorDuplicate, ActorNotFound, ActorUnknown, Unavailable
+from agentq_nb.errors import ActorNotFound, ActorUnknown, Unavailable
 
 
 class Host(HostMessages):
@@ -175,22 +175,24 @@ class Host(HostMessages):
 
     async def create(self, actor: ActorId, input: Any) -> None:
         """Wake an actor for the first time. Raises ActorDuplicate."""
-        if await self.exists(actor):
-            raise ActorDuplicate(actor)
-        await self._first_awake(actor, input, must_be_new=True)
+        await self._create(actor, input, must_be_new=True)
 
     async def ensure(self, actor: ActorId, input: Any) -> None:
         """Wake an actor for the first time, unless it exists."""
-        if not await self.exists(actor):
-            await self._first_awake(actor, input, must_be_new=False)
+        await self._create(actor, input, must_be_new=False)
 
-    async def _first_awake(self, actor: ActorId, input: Any, *, must_be_new: bool) -> None:
+    async def _create(self, actor: ActorId, input: Any, *, must_be_new: bool) -> None:
         try:
-            await self.awake(actor, input)
+            await self.create_here(actor, input, must_be_new=must_be_new)
         except (AwakeElsewhere, ActorUnknown) as error:
             if self.others is None or not await self.others.have(actor, error):
                 raise
             await self.others.create(actor, input, must_be_new=must_be_new)
+
+    async def create_here(self, actor: ActorId, input: Any, *, must_be_new: bool) -> None:
+        """See :meth:`agentq_nb._host.awake_actors.ActivationDirectory.create`."""
+        self._check_running()
+        await self.activations.create(actor, input, must_be_new=must_be_new)
 
     async def act(
         self, actor: ActorId, action: str, args: Sequence[Any], kwargs: Mapping[str, Any], input: Any = None

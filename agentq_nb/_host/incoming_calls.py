@@ -23,7 +23,7 @@ from agentq_nb._runtime import actions
 from agentq_nb._runtime.actions import presentable
 from agentq_nb._runtime.actor_lifecycle import AwakeActor
 from agentq_nb._runtime.call_task import CallTask
-from agentq_nb.errors import Aborted, ActorDuplicate, AgentqError, LeaseLost, Unavailable, ValidationFailed
+from agentq_nb.errors import Aborted, AgentqError, LeaseLost, Unavailable, ValidationFailed
 
 _AGAIN = 1.0
 """Seconds until an answer is written again that the server did not take."""
@@ -39,9 +39,8 @@ class CalledHost(Protocol):
     @property
     def running(self) -> bool: ...
     def spawn(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None: ...
-    async def exists(self, actor: ActorId) -> bool: ...
+    async def create_here(self, actor: ActorId, input: Any, *, must_be_new: bool) -> None: ...
     async def status_here(self, actor: ActorId) -> ActorStatus: ...
-    async def awake(self, actor: ActorId, input: Any) -> AwakeActor: ...
     async def awake_for(self, actor: ActorId, action: str, input: Any) -> AwakeActor: ...
 
 
@@ -119,11 +118,8 @@ class IncomingCalls:
         await actions.settle(activation, call, begun.call_task, partial(_answered, request, action))
 
     async def _create(self, request: Request) -> None:
-        exists = await self._host.exists(request.actor)
-        if exists and request.verb == "create":
-            raise ActorDuplicate(request.actor)
-        if not exists:
-            await self._host.awake(request.actor, loaded(request.asked)[0])
+        (given,) = loaded(request.asked)
+        await self._host.create_here(request.actor, given, must_be_new=request.verb == "create")
 
     async def _until_written(self, write: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Write an answer, again while the server cannot be reached."""
