@@ -12,6 +12,7 @@ from agentq_nb._core.ids import ActorId, MessageId
 from agentq_nb._core.message_status import MessageStatus
 from agentq_nb._core.origin import PROCESS, Origin
 from agentq_nb._policies.retry import Failure
+from agentq_nb.errors import Unavailable
 
 Outcome: TypeAlias = Literal["completed", "failed", "again", "dead", "released", "limited"]
 """How an attempt ended.
@@ -244,3 +245,20 @@ def digest(body: bytes) -> bytes:
     """Return a hash that is equal for bodies that are equal as JSON values, regardless of formatting."""
     canonical = json.dumps(json.loads(body), sort_keys=True, separators=(",", ":"))
     return hashlib.blake2b(canonical.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def stopped_waiting(message: MessageId) -> Unavailable:
+    """Return the error of a wait for a message that the end of the host ends."""
+    return Unavailable(
+        f"The host stopped while message {message} was waited for. The work is kept: once a host runs again, "
+        f"ask with await create_client().receipt({message!r}).result()",
+        metadata={"message_id": message},
+    )
+
+
+def not_sent() -> Unavailable:
+    """Return the error of a send that the end of the host finds waiting for room in its queue."""
+    return Unavailable(
+        "The host stopped, or writing failed, while this send waited for room in its queue: nothing was sent. Send it "
+        "again once the host runs."
+    )

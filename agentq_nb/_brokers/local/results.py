@@ -11,10 +11,9 @@ from typing import Any, cast
 from agentq_nb._actor.failure_record import FAILURES
 from agentq_nb._brokers.local.batch_index import BatchIndex
 from agentq_nb._brokers.local.dependents import Dependents
-from agentq_nb._brokers.messages import StoredResult
+from agentq_nb._brokers.messages import StoredResult, stopped_waiting
 from agentq_nb._core.ids import MessageId
 from agentq_nb._core.message_status import STATUS_AFTER, MessageStatus
-from agentq_nb.errors import Unavailable
 
 _REMEMBERED = 2048
 _LARGEST_REMEMBERED_BYTES = 8192
@@ -88,11 +87,7 @@ class Results:
 
     def close(self) -> None:
         for message in self.waited_for():
-            text = (
-                f"The host stopped while message {message} was waited for. The work is kept: once a host runs again, "
-                f"ask with await create_client().receipt({message!r}).result()"
-            )
-            self.give_up(message, Unavailable(text, metadata={"message_id": message}))
+            self.give_up(message, stopped_waiting(message))
 
 
 def read(message: MessageId, rows: Iterable[tuple[Any, ...]]) -> StoredResult | None:

@@ -11,11 +11,11 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 
 from agentq_nb._brokers.local.queues import ActorQueues, QueueState
-from agentq_nb._brokers.messages import NewMessage
+from agentq_nb._brokers.messages import NewMessage, not_sent
 from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import MessageId
 from agentq_nb._policies.admission import Limits, Load, SenderLine, Unit
-from agentq_nb.errors import AgentqError, QueueFull, Unavailable
+from agentq_nb.errors import AgentqError, QueueFull
 
 
 class Sender:
@@ -122,11 +122,4 @@ def end_waits(actors: Iterable[ActorQueues]) -> None:
     for actor_queues in actors:
         for queue_state in actor_queues.queues.values():
             if queue_state.line is not None:
-                queue_state.line.fail(_not_sent)
-
-
-def _not_sent() -> Unavailable:
-    return Unavailable(
-        "The host stopped, or writing failed, while this send waited for room in its queue: nothing was sent. Send it "
-        "again once the host runs."
-    )
+                queue_state.line.fail(not_sent)

@@ -44,6 +44,7 @@ from agentq_nb._brokers.postgres.upkeep import Upkeep
 from agentq_nb._brokers.statuses import ActorHome, Home, HostLease, QueueStatus
 from agentq_nb._core.clock import Clock, SystemClock
 from agentq_nb._core.ids import ActorId, MessageId
+from agentq_nb._core.threads import in_long_thread
 from agentq_nb.errors import Unavailable
 
 
@@ -82,6 +83,7 @@ class PostgresBroker:
         self._renewal: session.Renewal | None = None
         self._upkeep = Upkeep(self)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
 
     @classmethod
     async def open(
@@ -280,6 +282,9 @@ class PostgresBroker:
     async def close(self) -> None:
         if self.database.closed:
             return
+        if self._loop is not asyncio.get_running_loop():
+            await self._close_after_its_loop()
+            return
         leases = list(self.leases.values())
         for held in leases:
             await held.finish()
@@ -290,6 +295,15 @@ class PostgresBroker:
                 lambda tx: session.end(tx, self.session, crashed=False), repeatable=True, patience=2.0
             )
         await self.abandon()
+        if self.on_close is not None:
+            await self.on_close()
+
+    async def _close_after_its_loop(self) -> None:
+        """Close what is left once the event loop has ended, and its tasks with it, without a stop."""
+        self.database.drop()
+        if self._renewal is not None:
+            await self._renewal.end()
+        await in_long_thread(session.end_now, self.database.address, self.session)
         if self.on_close is not None:
             await self.on_close()
 

@@ -313,6 +313,12 @@ class Database:
         self.closed = True
         await self._pool.close(timeout=2.0)
 
+    def drop(self) -> None:
+        """Close all connections whose event loop has ended."""
+        self.closed = True
+        for connection in list(self._pool._pool):  # type: ignore[reportPrivateUsage]  # its own close needs the loop
+            connection.pgconn.finish()
+
 
 class _Failed(Exception):
     def __init__(self, error: Exception, *, unwritten: bool) -> None:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from psycopg.errors import UniqueViolation
 
-from agentq_nb._brokers.messages import Enqueued, NewMessage
+from agentq_nb._brokers.messages import Enqueued, NewMessage, not_sent
 from agentq_nb._brokers.postgres import expirations
 from agentq_nb._brokers.postgres.admission import LEAVE, Admission, Sending, end_waits
 from agentq_nb._brokers.postgres.connection import Database, Transaction
@@ -72,7 +72,8 @@ class Enqueuer:
                         if deadline is not None and self._clock.monotonic() >= deadline:
                             raise full.after(room_timeout or 0.0) from None
                     await watch.wait(deadline)
-                    self._database.check()
+                    if self._database.closed:
+                        raise not_sent()
             except BaseException:
                 sending.over = True
                 self.leave(sending)

@@ -6,14 +6,14 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from agentq_nb._brokers.messages import StoredResult
+from agentq_nb._brokers.messages import StoredResult, stopped_waiting
 from agentq_nb._brokers.postgres.connection import Database, Transaction
 from agentq_nb._brokers.postgres.expirations import settle_all_expired
 from agentq_nb._brokers.postgres.notifications import Notifications, by_this_clock
 from agentq_nb._core.clock import Clock
 from agentq_nb._core.ids import MessageId
 from agentq_nb._core.message_status import MessageStatus, is_final
-from agentq_nb.errors import MessageUnknown
+from agentq_nb.errors import MessageUnknown, Unavailable
 
 _RESULTS = """
 select id, actor, queue, status, ended, attempts, reply, error, due, expires, problem, batch,
@@ -74,6 +74,17 @@ async def wait(
     database: Database, notifications: Notifications, clock: Clock, message: MessageId, timeout: float | None
 ) -> StoredResult:
     """See :meth:`agentq_nb._brokers.base.Broker.wait`."""
+    try:
+        return await _wait(database, notifications, clock, message, timeout)
+    except Unavailable:
+        if database.closed:
+            raise stopped_waiting(message) from None
+        raise
+
+
+async def _wait(
+    database: Database, notifications: Notifications, clock: Clock, message: MessageId, timeout: float | None
+) -> StoredResult:
     deadline = None if timeout is None else clock.monotonic() + timeout
     with notifications.watch(("settled", message)) as watch:
         while True:
