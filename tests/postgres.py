@@ -1,7 +1,7 @@
 """Tests that are written for queues in a file, with their queues on a real PostgreSQL server: ``python -m tests.postgres``.
 
-Words after it go to pytest, in place of the tests of flow control. One server runs for all of them. ``python -m
-tests.postgres --part`` is what always runs: one file of each subject.
+Words after it go to pytest, in place of the tests of flow control. Tests that are marked ``file_only`` are left out. One
+server runs for all of them. ``python -m tests.postgres --part`` is what always runs: one file of each subject.
 """
 
 from __future__ import annotations
@@ -23,8 +23,11 @@ _PART = [
     "tests/unit/batches/test_redo.py",
     "tests/unit/runtime/test_handlers.py",
     "tests/unit/runtime/test_settling.py",
+    "tests/unit/runtime/test_sleeping.py",
+    "tests/unit/runtime/test_stopping.py",
     "tests/unit/runtime/test_stop_after.py",
 ]
+_CHOSEN = ["-m", "not file_only"]
 
 
 def main(words: Sequence[str]) -> int:
@@ -37,7 +40,7 @@ def main(words: Sequence[str]) -> int:
         paths = [str(_ADDRESS), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {**os.environ, SERVER: server.url, "PYTHONPATH": os.pathsep.join(paths)}
         return subprocess.run(
-            [sys.executable, "-m", "pytest", *(_PART if words == ["--part"] else words or _TESTS)],
+            [sys.executable, "-m", "pytest", *_CHOSEN, *(_PART if words == ["--part"] else words or _TESTS)],
             cwd=CHECKOUT,
             env=environment,
         ).returncode

@@ -139,6 +139,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.file_only
 @pytest.mark.parametrize("commits", [1, 2])
 def test_a_batch_killed_between_two_of_its_commits_is_sent_to_its_end_and_done_once(
     tmp_path: Path, commits: int

@@ -96,6 +96,10 @@ class DatabaseClock(FakeClock):
         """Drop the schema, and that of its views."""
         assert self._schema is not None
         drop_schema(self._url, self._schema)
+        self.disconnect()
+
+    def disconnect(self) -> None:
+        """Close its own connection."""
         self._connection.close()
 
 

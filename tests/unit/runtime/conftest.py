@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -23,9 +23,14 @@ def new_world(tmp_path: Path) -> Callable[..., World]:
 
 
 @pytest.fixture
-def standing_clock() -> FakeClock:
+def standing_clock() -> Iterator[FakeClock]:
     """A clock that stands still for hosts and, where there is one, their database."""
-    return DatabaseClock(os.environ[SERVER]) if SERVER in os.environ else FakeClock()
+    if SERVER not in os.environ:
+        yield FakeClock()
+        return
+    clock = DatabaseClock(os.environ[SERVER])
+    yield clock
+    clock.disconnect()
 
 
 @pytest.fixture

@@ -45,6 +45,17 @@ class PostgresWorld(World):
         await self.registry.host.enter(broker.abandon)
         return broker
 
+    async def close(self) -> None:
+        brokers = [registry.lifecycle.shared_broker for registry in self._used]
+        await super().close()
+        for broker in brokers:
+            if broker is None or broker.database.closed:
+                continue
+            if broker._loop is asyncio.get_running_loop():
+                await broker.abandon()
+            else:
+                broker.database.drop()
+
     async def _expire(self) -> None:
         """Let the dead host not be heard of for longer than its lease."""
         await asyncio.to_thread(expire_sessions, self.address)

@@ -155,6 +155,7 @@ async def test_errors_come_out_as_they_are(background_world: World) -> None:
     assert isinstance(failed.value.__cause__, KeyError)
 
 
+@pytest.mark.file_only
 async def test_fifty_tasks_finish_while_this_thread_computes(background_world: World) -> None:
     handle = await worker(background_world)
     await handle.pause("slow")
@@ -175,6 +176,7 @@ async def test_fifty_tasks_finish_while_this_thread_computes(background_world: W
 # --- waiting and stopping to wait -------------------------------------------------------------------------------------
 
 
+@pytest.mark.file_only
 async def test_a_cancelled_wait_stops_and_the_work_goes_on(background_world: World) -> None:
     handle = await worker(background_world)
     waiting = asyncio.create_task(handle.send("slow", 0.5, wait=True))
@@ -199,6 +201,7 @@ async def test_an_action_goes_on_when_its_caller_outside_is_cancelled(background
     await until(lambda: Worker.slept == 1)
 
 
+@pytest.mark.file_only
 async def test_who_waits_while_the_host_stops_is_told_and_not_cancelled(background_world: World) -> None:
     handle = await worker(background_world)
     await handle.pause("slow")
@@ -301,6 +304,7 @@ async def test_what_a_worker_thread_broadcasts_is_heard_in_the_listeners_loop(wo
 # --- starting, stopping, ending ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.file_only
 async def test_many_starts_and_stops_at_once_give_one_host(background_world: World) -> None:
     handle = await worker(background_world)
     registry = background_world.registry

@@ -61,6 +61,7 @@ def kinds(folder: Path) -> Counter[str]:
     return Counter(kind for (kind,) in rows)
 
 
+@pytest.mark.file_only
 @pytest.mark.parametrize(
     "work",
     [

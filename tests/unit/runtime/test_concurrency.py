@@ -58,6 +58,7 @@ async def test_up_to_n_messages_are_handled_at_once_in_the_order_of_sending(worl
     assert hall.begun == [str(number) for number in range(7)]
 
 
+@pytest.mark.file_only
 async def test_the_next_handlers_start_before_the_loop_writes_how_the_last_ones_ended(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

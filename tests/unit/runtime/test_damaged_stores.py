@@ -18,6 +18,7 @@ class Sleeper(Actor):
     tasks = Queue(str)
 
 
+@pytest.mark.file_only
 async def test_a_host_goes_on_without_lost_rows_only_when_that_is_accepted(world: World) -> None:
     client = await world.start(sleeper=Sleeper)
     sleeper = client.sleeper.get_or_create("x")

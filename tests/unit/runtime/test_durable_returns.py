@@ -51,6 +51,7 @@ def let_go(world: World) -> Iterator[None]:
     HeldWrites.let_go_all()
 
 
+@pytest.mark.file_only
 @pytest.mark.parametrize("late", ["returns", "reads", "saves"])
 async def test_nothing_returns_before_the_disk_has_what_another_wrote_for_it(world: World, late: str) -> None:
     global returning

@@ -81,7 +81,7 @@ async def test_it_is_in_views_and_status_and_can_be_put_back(slow_world: World) 
     await slow_world.pass_by(10)
     registry = slow_world.registry
     for view in ("messages", "results"):
-        rows = (await registry.sql(f"select status, error->>'$.code', attempts from {view}")).rows
+        rows = (await registry.sql(f"select status, error->>'code', attempts from {view}")).rows
         assert [tuple(row) for row in rows] == [("expired", "expired", 0)]
     counts = await registry.sql("select expired, queued from queues")
     assert tuple(counts.rows[0]) == (1, 0)

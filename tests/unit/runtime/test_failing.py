@@ -411,6 +411,7 @@ async def test_forgetting_to_complete_fails_the_attempt_visibly_and_does_not_end
     assert result.error["code"] == "previous_message_not_completed"
 
 
+@pytest.mark.file_only
 @pytest.mark.parametrize("hook", ["on_sleep", "on_destroy"])
 async def test_a_last_hook_that_fails_is_told_in_the_log_and_holds_nothing_up(world: World, hook: str) -> None:
     async def fail(self: Any) -> None:

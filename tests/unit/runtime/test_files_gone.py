@@ -64,6 +64,7 @@ async def test_a_deleted_database(world: World, tmp_path: Path, all_files: bool)
     assert any("went with it" in notice for notice in world.registry.notices)
 
 
+@pytest.mark.file_only
 async def test_a_moved_database_holds_everything_after_a_stop(world: World, tmp_path: Path) -> None:
     await working(world)
     moved = tmp_path / "elsewhere.duckdb"
@@ -77,6 +78,7 @@ async def test_a_moved_database_holds_everything_after_a_stop(world: World, tmp_
         assert connection.execute("select count(*) from messages").fetchall() == [(2,)]
 
 
+@pytest.mark.file_only
 @pytest.mark.parametrize("which", ["journal", "guard", "wal"])
 async def test_another_file_is_deleted(world: World, tmp_path: Path, which: str) -> None:
     await working(world)

@@ -211,6 +211,7 @@ async def test_a_handler_waits_for_room_that_another_actor_makes(world: World) -
 # --- the store --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.file_only
 async def test_a_store_at_its_limit_refuses_sends_and_settles_what_it_has(world: World) -> None:
     handle = (await world.start(inbox=Inbox)).inbox.get_or_create("x")
     setup(store=world.store, max_store_bytes=4 * 1024 * 1024)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -26,5 +26,7 @@ def new_world(tmp_path: Path, store: str) -> Callable[..., World]:
 
 
 @pytest.fixture
-def standing_clock(postgres_url: str) -> DatabaseClock:
-    return DatabaseClock(postgres_url)
+def standing_clock(postgres_url: str) -> Iterator[DatabaseClock]:
+    clock = DatabaseClock(postgres_url)
+    yield clock
+    clock.disconnect()

@@ -85,6 +85,7 @@ async def test_every_message_of_a_queue_can_be_listed_with_its_status(world: Wor
     assert (await queue_of(handle, "tasks")).live == 0
 
 
+@pytest.mark.file_only
 @pytest.mark.parametrize("body", ["it's", 'quote "', "-- no comment", "?", "$body", "\0"])
 async def test_values_of_a_query_are_given_beside_it_and_never_read_as_sql(world: World, body: str) -> None:
     class Inbox(Actor):

@@ -91,6 +91,7 @@ async def test_the_slices_give_what_one_look_would(world: World, monkeypatch: py
     assert len(sliced.queues) == len(at_once.queues) == 30
 
 
+@pytest.mark.file_only
 async def test_the_status_of_one_actor_looks_at_no_other(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     await wake(world, 30)
     looked: list[str] = []

@@ -172,6 +172,7 @@ async def test_a_pause_whose_time_came_while_the_host_was_down_is_over_at_the_st
     assert (await client.receipt(waits.id).result(5)).status == "completed"
 
 
+@pytest.mark.file_only
 async def test_pruning_drops_old_pauses_and_keeps_the_present_ones(world: World, worker: type[Worker]) -> None:
     client = await world.start(worker=worker)
     handle = client.worker.get_or_create("x")

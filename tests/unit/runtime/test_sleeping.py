@@ -436,7 +436,7 @@ async def test_a_send_through_an_old_handle_reaches_a_fresh_actor_after_destroy(
     client = await world.start(recorder=recording(log))
     handle = client.recorder.get_or_create("x")
     await handle.end()
-    await until(lambda: "destroy" in log)
+    await until(lambda: world.registry.host.activations.find(handle.actor_id) is None)
     assert (await (await handle.send("tasks", "11")).result(5)).status == "completed"
     assert log.count("create None") == 2
 

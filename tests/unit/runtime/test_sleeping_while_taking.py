@@ -83,7 +83,7 @@ class SlowServer(SlowStore):
             await self._locking.close()
 
 
-@pytest.fixture(params=["file", "postgres"])
+@pytest.fixture(params=[pytest.param("file", marks=pytest.mark.file_only), "postgres"])
 async def slow(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[SlowStore]:

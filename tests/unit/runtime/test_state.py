@@ -152,6 +152,7 @@ async def test_an_action_that_changes_the_same_field_makes_the_attempt_fail(
     assert status.last_error["metadata"]["fields"] == ["handled"]
 
 
+@pytest.mark.file_only
 async def test_an_action_commits_before_its_caller_gets_the_result(world: World, counter: type[Counter]) -> None:
     client = await world.start(counter=counter)
     handle = client.counter.get_or_create("x")
@@ -170,6 +171,7 @@ async def test_a_failing_action_drops_what_it_changed(world: World, counter: typ
     assert await handle.read() == Counts()
 
 
+@pytest.mark.file_only
 async def test_a_failing_action_takes_back_nothing_that_others_committed_meanwhile(
     world: World, counter: type[Counter]
 ) -> None:

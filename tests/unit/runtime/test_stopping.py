@@ -228,6 +228,7 @@ async def test_after_a_crash_what_was_in_flight_comes_first_with_one_attempt_mor
     await until(lambda: again == [("a", 2), ("b", 1), ("c", 1)])
 
 
+@pytest.mark.file_only
 async def test_a_message_that_was_in_flight_at_as_many_crashes_in_a_row_is_a_dead_letter(world: World) -> None:
     seen: list[tuple[str, int]] = []
     client = await world.start(working=working(seen, asyncio.Event(), retry=Retry(crashes=2)))

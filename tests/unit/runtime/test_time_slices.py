@@ -53,6 +53,7 @@ async def turning(machine: Machine) -> AsyncIterator[None]:
     counting.cancel()
 
 
+@pytest.mark.file_only
 @pytest.mark.usefixtures("turning")
 async def test_a_handler_that_never_waits_leaves_the_loop_to_others(
     world: World, machine: Machine, monkeypatch: pytest.MonkeyPatch

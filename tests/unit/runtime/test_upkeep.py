@@ -20,7 +20,7 @@ from agentq_nb._store import EventLog
 from agentq_nb.errors import StoreWriteFailed
 from tests.unit.runtime.world import World, breathe, until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.file_only]
 
 
 class Worker(Actor):
