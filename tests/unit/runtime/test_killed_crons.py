@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.unit.ledger import lines_until_killed
 
 PROGRAM = """
@@ -63,6 +65,7 @@ def live(folder: Path, does: str, ahead: float) -> list[str]:
     return sorted(lines_until_killed(PROGRAM, folder, "a", str(ahead), does))
 
 
+@pytest.mark.file_only
 def test_schedules_survive_kills_and_what_was_missed_is_called_once(tmp_path: Path) -> None:
     waiting = ["next by name True", "next hourly True"]
     assert live(tmp_path, "plan", 0) == []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.unit.ledger import lines_until_killed
 
 PROGRAM = """
@@ -84,6 +86,7 @@ def live(folder: Path, name: str, does: str, ahead: float) -> list[str]:
     return lines_until_killed(PROGRAM, folder, name, str(ahead), does)
 
 
+@pytest.mark.file_only
 def test_a_pause_of_unknown_end_lasts_across_kills_and_one_message_is_tried_after_it(tmp_path: Path) -> None:
     said = live(tmp_path, "queue", "say no", 0)
     assert said[:-1] == ["tried 0, attempt 1"]
@@ -96,6 +99,7 @@ def test_a_pause_of_unknown_end_lasts_across_kills_and_one_message_is_tried_afte
     assert live(tmp_path, "queue", "look on", 200) == []
 
 
+@pytest.mark.file_only
 def test_a_scheduled_call_that_met_a_limit_is_called_once_when_that_ends_across_kills(tmp_path: Path) -> None:
     assert live(tmp_path, "scheduled", "say no", 0) == ["called", "paused for 600 s: RateLimited: 5-hour limit"]
     assert live(tmp_path, "scheduled", "look on", 60) == ["paused for 540 s: RateLimited: 5-hour limit"]
