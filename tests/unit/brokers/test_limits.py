@@ -180,6 +180,7 @@ async def test_the_oldest_message_of_all_queues_starts_first(limited: LimitedSet
         limited.clock.advance(10.2)
         await until(lambda number=number: len(seen) > number)
         await rest()
+        await limited.clock.settled()  # until the next ones are asked for
     assert seen == list(range(len(order)))
     for task in tasks:
         task.cancel()
