@@ -130,6 +130,8 @@ class NotableEvents:
 
         async def read(tx: Transaction) -> list[NotableEvent]:
             await _enter(tx)
+            # One host after the other: each must see what the one before has taken over.
+            await tx.ask("select pg_advisory_xact_lock('agentq.notable_events'::regclass::oid::bigint)")
             await tx.ask(_TAKE_OVER, host=tx.host)
             found = await tx.rows(_READ, host=tx.host, known=list(known))
             return [NotableEvent(event, kind, actor, json.loads(fields)) for event, kind, actor, fields in found]
