@@ -205,7 +205,7 @@ async def test_a_wait_for_what_waits_for_the_waiters_own_message_is_refused(worl
 # --- many -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.file_only
+@pytest.mark.file_only  # with queues on a server the loop stands still for half a second
 @pytest.mark.parametrize("ends", ["completed", "cancelled"])
 async def test_ten_thousand_that_wait_for_one_do_not_block_the_loop(world: World, ends: str) -> None:
     handle = (await world.start(reviewer=Reviewer)).reviewer.get_or_create("x")

@@ -20,7 +20,7 @@ from agentq_nb._store import EventLog
 from agentq_nb.errors import StoreWriteFailed
 from tests.unit.runtime.world import World, breathe, until
 
-pytestmark = [pytest.mark.anyio, pytest.mark.file_only]
+pytestmark = pytest.mark.anyio
 
 
 class Worker(Actor):
@@ -87,6 +87,7 @@ async def works(world: World) -> bool:
     return (await handle.send("tasks", "it is", wait=True)).response == "it is done"
 
 
+@pytest.mark.file_only
 @pytest.mark.parametrize("error", [MemoryError(), OSError(28, "No space left"), RuntimeError("a bug")], ids=repr)
 async def test_a_retention_that_fails_is_trouble_and_is_tried_again(
     slow_world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
@@ -109,6 +110,7 @@ async def test_a_retention_that_fails_is_trouble_and_is_tried_again(
     assert await works(slow_world)
 
 
+@pytest.mark.file_only
 async def test_opening_the_file_again_that_fails_is_trouble_and_is_tried_again(
     slow_world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,6 +134,7 @@ def break_the_store(world: World) -> None:
     world.registry.host.broker._commit_log.fail(StoreWriteFailed("Writing to the log failed."))
 
 
+@pytest.mark.file_only
 async def test_a_file_opened_again_whose_reading_fails_is_not_left_open(
     slow_world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,6 +149,7 @@ async def test_a_file_opened_again_whose_reading_fails_is_not_left_open(
     assert await works(slow_world)
 
 
+@pytest.mark.file_only
 async def test_hints_that_fail_are_trouble_and_actors_wake_once_they_come_again(
     slow_world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,6 +165,7 @@ async def test_hints_that_fail_are_trouble_and_actors_wake_once_they_come_again(
     assert await trouble(slow_world) == ""
 
 
+@pytest.mark.file_only
 async def test_an_actor_that_cannot_be_claimed_ends_nothing_and_is_tried_again(
     slow_world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,6 +180,7 @@ async def test_an_actor_that_cannot_be_claimed_ends_nothing_and_is_tried_again(
     assert await trouble(slow_world) == ""
 
 
+@pytest.mark.file_only
 async def test_an_actor_whose_release_fails_holds_up_no_stop(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     await world.start(worker=Worker)
     assert await works(world)
@@ -203,6 +209,7 @@ async def test_what_cannot_start_for_days_is_still_tried_again(slow_world: World
     assert await works(slow_world)
 
 
+@pytest.mark.file_only
 async def test_a_part_cancelled_by_other_code_is_trouble_and_begins_again(slow_world: World) -> None:
     client = await slow_world.start(worker=Worker)
     await breathe()
