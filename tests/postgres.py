@@ -26,6 +26,7 @@ _PART = [
     "tests/unit/runtime/test_sleeping.py",
     "tests/unit/runtime/test_stopping.py",
     "tests/unit/runtime/test_stop_after.py",
+    "tests/unit/runtime/test_upkeep.py",
 ]
 _CHOSEN = ["-m", "not file_only"]
 

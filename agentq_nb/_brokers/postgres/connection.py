@@ -311,7 +311,14 @@ class Database:
     async def close(self) -> None:
         """Close all connections. Transactions that wait end with Unavailable."""
         self.closed = True
-        await self._pool.close(timeout=2.0)
+        connections, cancellation = list(self._pool._pool), Cancellation()  # type: ignore[reportPrivateUsage]  # see below
+        try:
+            await self._pool.close(timeout=2.0)
+        except asyncio.CancelledError:
+            # Other code has cancelled every task of the loop: the pool raises what its own tasks did, with all left open.
+            for connection in connections:
+                await connection.close()
+            cancellation.check()
 
     def drop(self) -> None:
         """Close all connections whose event loop has ended."""
