@@ -55,6 +55,8 @@ class Events:
         """What this broker listens to, and how often."""
         self._changing = asyncio.Lock()
         """Held while listening begins or ends: the server must see both in their order."""
+        self._reading = asyncio.Lock()
+        """Held while it is read what others listen to."""
         self._noted: set[Place] = set()
         """What others have begun to listen to since this broker began to look last."""
         self._unsent: deque[tuple[ActorId, str, bytes]] = deque(maxlen=_MOST_UNSENT)
@@ -220,9 +222,10 @@ class Events:
 
     async def read_listeners(self) -> None:
         """Read what others listen to. Raises Unavailable."""
-        self._noted = set()
-        wanted = await self._database.look(self._listened_to)
-        self._wanted = wanted | self._noted
+        async with self._reading:
+            self._noted = set()
+            wanted = await self._database.look(self._listened_to)
+            self._wanted = wanted | self._noted
 
     async def _listened_to(self, tx: Transaction) -> set[Place]:
         rows = await tx.rows(

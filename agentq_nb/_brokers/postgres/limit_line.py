@@ -135,7 +135,7 @@ class Line:
         if refused is None:
             return None
         first = [name for name in names if self._first(name) is receiver]
-        if any(self._heard.get(name, self._forgotten) > since for name in first):
+        if self.has_heard(first, since):
             return 0.0
         return min((moment for name in first if (moment := refused.moments[name]) is not None), default=None)
 
@@ -155,6 +155,10 @@ class Line:
         if len(self._heard) > _MOST_HEARD:
             self._forgotten = self._heard.pop(next(iter(self._heard)))
         self._wake(name)
+
+    def has_heard(self, names: Iterable[str], since: int) -> bool:
+        """Whether one of these limits may have been heard of since :attr:`now` was this."""
+        return any(self._heard.get(name, self._forgotten) > since for name in names)
 
     def _wake(self, name: str) -> None:
         if (first := self._first(name)) is not None:

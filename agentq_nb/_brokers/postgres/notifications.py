@@ -91,7 +91,7 @@ class Notifications:
 
     :ivar is_awake: whether an actor is awake in this process: then its new messages wake no other.
     :ivar handlers: functions by the first text of a change, called with its other texts. Changes without one wake their waiters.
-    :ivar others: whether other brokers are connected; without any, nothing is sent.
+    :ivar others: whether other brokers may be connected; without any, nothing is sent.
     :ivar on_listening: called whenever listening has begun, to read what only notifications tell: earlier ones were missed.
     """
 
@@ -99,6 +99,8 @@ class Notifications:
         self.is_awake: Callable[[ActorId], bool] = lambda actor: False
         self.handlers: dict[str, Callable[..., None]] = {}
         self.others = True
+        self._joined = 0
+        """How many times another may have joined."""
         self.on_listening: Callable[[], Awaitable[None]] | None = None
         self._database = database
         self._clock = clock
@@ -168,9 +170,19 @@ class Notifications:
         if self._unsent:
             self._sending.set()
 
+    async def look_for_others(self, look: Callable[[], Awaitable[bool]]) -> None:
+        """Set :attr:`others` to what the database says, unless another joins meanwhile. Raises the errors of ``look``."""
+        joined = self._joined
+        found = await look()
+        self.others = found or self._joined > joined
+
+    def _note_other(self) -> None:
+        self.others = True
+        self._joined += 1
+
     def _hear(self, key: Key) -> None:
         if key[0] == "joined":
-            self.others = True
+            self._note_other()
         elif (handler := self.handlers.get(key[0])) is not None:
             handler(*key[1:])
         else:
@@ -201,7 +213,7 @@ class Notifications:
             await asyncio.sleep(_RECONNECT)
 
     async def _listens(self) -> None:
-        self.others = True  # one may have joined unheard
+        self._note_other()  # one may have joined unheard
         if self.on_listening is not None:
             with suppress(Unavailable):
                 await self.on_listening()

@@ -53,9 +53,11 @@ async def ready_actors(
     with notifications.watch(ANY_WORK) as watch:
         while not database.closed:
             watch.clear()
-            before, begun = clock.time(), time.monotonic()
+            before, begun, heard = clock.time(), time.monotonic(), limits.line.now
             found, sleeping, now, moment = await database.look(lambda tx: _look(tx, queues, withheld, limits, home))
             limits.sleeping = sleeping.limits
+            if limits.line.has_heard(sleeping.limits, heard):
+                watch.ring()
             # Other hosts say of each message that it was sent: looking must not take all of the server's time.
             ended = time.monotonic()
             again = ended + min(_SHARE * (ended - begun), _LONGEST_PAUSE)

@@ -101,8 +101,9 @@ class Upkeep:
 
     async def look_for_others(self) -> None:
         """Learn whether there are other hosts: a host that is alone sends no notifications. One that joins says so."""
-        self._broker.notifications.others = await self._broker.database.look(
-            lambda tx: session.has_others(tx, self._broker.session)
+        broker = self._broker
+        await broker.notifications.look_for_others(
+            lambda: broker.database.look(lambda tx: session.has_others(tx, broker.session))
         )
 
     async def end_unused(self) -> None:

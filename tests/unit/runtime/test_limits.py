@@ -160,7 +160,7 @@ async def test_the_window_is_shared_by_classes_and_actors(slow_world: World) -> 
     ):
         await handle.send("tasks", str(number))
     await slow_world.pass_by(1)
-    assert sorted(begun) == ["0", "1"]
+    assert len(begun) == 2  # which two depends on whose actors awake first
     await slow_world.pass_by(60)
     await until(lambda: sorted(begun) == ["0", "1", "2"])
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
+
+import pytest
 
 from agentq_nb import ConcurrencyLimit
 from agentq_nb._brokers.base import Lease
@@ -37,6 +39,21 @@ async def crash_while_sending(
     await asyncio.to_thread(server.stop, signal.SIGQUIT)
     await asyncio.to_thread(server.start)
     await asyncio.wait_for(sending, 60)
+
+
+def after_the_next_look(
+    broker: PostgresBroker, monkeypatch: pytest.MonkeyPatch, do: Callable[[], Awaitable[None]]
+) -> None:
+    """Let something happen once the database has been read, before the broker has what was read."""
+    look, left = broker.database.look, [do]
+
+    async def look_slowly(*args: Any, **options: Any) -> Any:
+        found = await look(*args, **options)
+        if left:
+            await left.pop()()
+        return found
+
+    monkeypatch.setattr(broker.database, "look", look_slowly)
 
 
 async def lease_of(broker: PostgresBroker, actor: str) -> Lease:

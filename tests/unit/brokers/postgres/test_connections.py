@@ -22,6 +22,7 @@ from agentq_nb._brokers.postgres.intake import take_over
 from agentq_nb._brokers.postgres.sql import snapshot
 from agentq_nb._core.ids import MessageId, mint_id
 from tests.unit.brokers.conformance.words import ACTOR, send, soon, until
+from tests.unit.brokers.postgres.hosts import Join, after_the_next_look
 from tests.unit.brokers.postgres_setting import PostgresSetting
 
 pytestmark = pytest.mark.anyio
@@ -107,6 +108,28 @@ async def test_an_export_is_not_undone_however_slowly_it_is_written(
     assert "messages" in names
 
 
+async def test_a_broker_whose_every_task_was_cancelled_closes_its_connections_and_ends_its_session(
+    setting: PostgresSetting, postgres_url: str
+) -> None:
+    """Code in the loop of a host may cancel what is not its own, the pool's tasks too."""
+    before = asyncio.all_tasks()
+    broker = await PostgresBroker.open(setting.url, clock=setting.clock)
+    pooled = broker.database._pool._pool
+    await until(lambda: len(pooled) > 0)
+    processes = [connection.info.backend_pid for connection in pooled]
+    for task in asyncio.all_tasks() - before:
+        task.cancel()
+    await soon(broker.close())
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+
+        def gone() -> bool:
+            query = "select from pg_stat_activity where pid = any(%s)"
+            return connection.execute(query, [processes]).fetchone() is None
+
+        await until(gone)
+    assert not setting.clock.alive(broker.session)
+
+
 # --- notifications ----------------------------------------------------------------------------------------------------
 
 
@@ -122,6 +145,19 @@ async def test_a_notification_that_is_none_of_ours_ends_nothing(
             connection.execute("select pg_notify(%s, %s)", [schema, '["other", ["settled", "m"]]'])
             await until(watch.rung)
     assert not setting.broker.notifications._tasks[0].done()
+
+
+async def test_a_host_that_joins_while_another_looks_whether_it_is_alone_is_notified(
+    setting: PostgresSetting, join: Join, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def one_joins() -> None:
+        await join()
+        await until(lambda: setting.broker.notifications.others)
+
+    assert not setting.broker.notifications.others
+    after_the_next_look(setting.broker, monkeypatch, one_joins)
+    await setting.broker._upkeep.look_for_others()
+    assert setting.broker.notifications.others
 
 
 async def test_a_change_that_fits_into_no_notification_does_not_keep_others_from_being_sent(

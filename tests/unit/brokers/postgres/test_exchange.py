@@ -20,7 +20,7 @@ from agentq_nb._core.ids import mint_id
 from agentq_nb.errors import BodyTooLarge, LeaseLost, Unavailable, UserError
 from tests.postgres_queues import count
 from tests.unit.brokers.conformance.words import ACTOR, rest, soon, until
-from tests.unit.brokers.postgres.hosts import Join
+from tests.unit.brokers.postgres.hosts import Join, after_the_next_look
 from tests.unit.brokers.postgres_setting import PostgresSetting
 
 pytestmark = pytest.mark.anyio
@@ -348,6 +348,24 @@ async def test_listeners_that_were_added_while_a_host_was_not_notified_are_known
     await until(lambda: setting.clock._execute(f"select 1 {listening}").fetchone() is None)
     await other.exchange.listen(ACTOR, "progress")
     await until(lambda: setting.broker.exchange.wants(ACTOR, "progress"))
+
+
+async def test_a_listener_that_is_added_while_its_host_looks_twice_is_known_after_the_first_look(
+    setting: PostgresSetting, join: Join, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, events = await join(), setting.broker.exchange._events
+    looking: list[asyncio.Future[None]] = []
+
+    async def a_listener_is_added() -> None:
+        await other.exchange.listen(ACTOR, "news")
+        await until(lambda: events.wants(ACTOR, "news"))
+        looking.append(asyncio.ensure_future(events.read_listeners()))
+        await asyncio.sleep(0)
+
+    after_the_next_look(setting.broker, monkeypatch, a_listener_is_added)
+    await events.read_listeners()
+    assert events.wants(ACTOR, "news")
+    await soon(asyncio.gather(*looking))
 
 
 async def test_events_end_with_listening_and_with_the_session_of_the_listener_and_are_deleted(

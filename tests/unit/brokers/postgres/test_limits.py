@@ -24,7 +24,15 @@ from tests.unit.brokers.conformance.words import (
     until,
 )
 from tests.unit.brokers.limited import THREE_A_MINUTE
-from tests.unit.brokers.postgres.hosts import GPU, Join, lease_of, send_to, until_waiting, used
+from tests.unit.brokers.postgres.hosts import (
+    GPU,
+    Join,
+    after_the_next_look,
+    lease_of,
+    send_to,
+    until_waiting,
+    used,
+)
 from tests.unit.brokers.postgres_setting import PostgresSetting
 
 pytestmark = pytest.mark.anyio
@@ -219,6 +227,26 @@ async def test_a_sleeping_actor_is_woken_when_a_place_comes_free(setting: Postgr
     assert not hint.done()
     await settle(lease, delivery)
     assert await soon(hint) == OTHER
+
+
+async def test_a_sleeping_actor_is_woken_when_a_place_comes_free_while_its_host_looks(
+    setting: PostgresSetting, join: Join, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = await join(GPU)
+    await send_to(setting.broker, ACTOR, 1)
+    lease = await lease_of(setting.broker, ACTOR)
+    delivery = await take_one(lease)
+    with other.notifications.watch(("sent", OTHER, "tasks")) as sent:
+        await send_to(setting.broker, OTHER, 1)
+        await until(sent.rung)
+
+    async def a_place_comes_free() -> None:
+        heard = other.limits.line.now
+        await settle(lease, delivery)
+        await until(lambda: other.limits.line.now > heard)
+
+    after_the_next_look(other, monkeypatch, a_place_comes_free)
+    assert await soon(anext(other.ready_actors({"worker": None}))) == OTHER
 
 
 # --- what a host leaves behind ----------------------------------------------------------------------------------------
