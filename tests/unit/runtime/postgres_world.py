@@ -15,7 +15,6 @@ from agentq_nb._client.client import Client
 from tests.postgres_address.sitecustomize import SERVER, schema_of
 from tests.postgres_queues import ask, expire_sessions
 from tests.unit.brokers.postgres_setting import DatabaseClock
-from tests.unit.fake_clock import settle
 from tests.unit.runtime.world import World, _abandon
 
 
@@ -93,21 +92,3 @@ class SharedWorld(PostgresWorld):
             await broker.on_close()
         await self._expire()
         return await self.start(**use)
-
-    async def _settle(self) -> None:
-        """Let tasks run until no transaction is under way, several times in a row."""
-        quiet = 0
-        async with asyncio.timeout(20):
-            while quiet < 3:
-                await settle(10)
-                await asyncio.sleep(0.004)
-                quiet = quiet + 1 if self._is_quiet() else 0
-
-    def _is_quiet(self) -> bool:
-        shared = self.registry.lifecycle.shared_broker
-        if shared is None or shared.database.closed:
-            return True
-        if shared.limits._refreshing is not None:
-            return False  # what is shown of limits follows in a moment
-        pool = shared.database._pool.get_stats()
-        return pool["pool_available"] == pool["pool_size"] and not pool.get("requests_waiting")

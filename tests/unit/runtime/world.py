@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from agentq_nb import Actor, Registry, create_client, current_registry, setup
+from agentq_nb._brokers.postgres.broker import PostgresBroker
 from agentq_nb._brokers.statuses import QueueStatus
 from agentq_nb._client.client import Client
 from agentq_nb._client.status import ActorStatus
@@ -73,15 +74,11 @@ class World:
         """Move the fake clock, giving what is woken on the way the time it needs for the disk."""
         assert self.clock is not None
         until_time = self.clock.monotonic() + seconds
-        await self._settle()
+        await breathe()
         while (due := self.clock.next_due()) is not None and due <= until_time:
             self.clock.advance(max(0.0, due - self.clock.monotonic()))
-            await self._settle()
+            await breathe()
         self.clock.advance(max(0.0, until_time - self.clock.monotonic()))
-        await self._settle()
-
-    async def _settle(self) -> None:
-        """Let everything be done that is due by now."""
         await breathe()
 
     async def close(self) -> None:
@@ -89,23 +86,34 @@ class World:
             await _abandon(registry)
 
 
+_ROUNDS = 500
+"""After so many looks at what is under way a test goes on; after ten times as many where a server has the queues."""
+
+
 async def breathe() -> None:
-    """Let tasks run and writes reach the disk, also on a busy machine. Writes that a test holds up are left."""
-    for _ in range(3):
+    """Let tasks run and writes reach the disk until nothing is under way, several times in a row, on a busy machine too.
+
+    Writes that a test holds up are left.
+    """
+    quiet, rounds = 0, 0
+    while quiet < 3 and rounds < (_ROUNDS if _shared_broker() is None else 10 * _ROUNDS):
         await settle(10)
         await asyncio.sleep(0.004)
-        for _ in range(500):
-            if not _writing():
-                break
-            await asyncio.sleep(0.004)
+        quiet = 0 if _busy() else quiet + 1
+        rounds += 1
 
 
-def _writing() -> bool:
-    """Whether a write, or a short read in another thread, is under way."""
+def _shared_broker() -> PostgresBroker | None:
+    registry = current_registry()
+    return None if registry is None or not registry.lifecycle.running else registry.lifecycle.shared_broker
+
+
+def _busy() -> bool:
+    """Whether a write, a transaction, or a short read in another thread is under way."""
     registry = current_registry()
     if registry is None or not registry.lifecycle.running:
         return False
-    shared = registry.lifecycle.shared_broker
+    shared = _shared_broker()
     reading = threads._short._waiting or any(not job.done() for job in list(threads._short._threads.values()))
     return bool(reading) or not registry.lifecycle.log._writer.idle() or (shared is not None and is_busy(shared))
 
