@@ -46,6 +46,9 @@ class PostgresLimits:
         self._clock = clock
         self._session = session
         self._known: Sequence[LimitStatus] = ()
+        self._looks = 0
+        self._known_by = 0
+        """The look that found what is known. Of those that were begun before it none may be shown after it."""
         self._refreshing: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.calls: CallLimits = CallStarts(self, database, notifications, clock, session)
@@ -81,10 +84,14 @@ class PostgresLimits:
         return self._known
 
     async def look(self) -> Sequence[LimitStatus]:
-        self._known = await self._database.run(
+        self._looks += 1
+        look = self._looks
+        found = await self._database.run(
             lambda tx: limit_status.limit_statuses(tx, self._session), repeatable=True, patience=STATUS_PATIENCE
         )
-        return self._known
+        if look > self._known_by:
+            self._known, self._known_by = found, look
+        return found
 
     def refresh_soon(self) -> None:
         """Bring what :meth:`status` returns up to date in a moment."""

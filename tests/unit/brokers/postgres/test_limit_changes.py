@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -74,6 +75,29 @@ async def test_a_change_made_in_one_host_holds_in_all_at_once(setting: PostgresS
 
 
 # --- providers' pauses ------------------------------------------------------------------------------------------------
+
+
+async def test_a_change_is_shown_though_an_earlier_look_is_answered_after_it(
+    setting: PostgresSetting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = setting.broker.limits
+    await limits.declare("worker", {"tasks": [THREE_A_MINUTE]})
+    run, read, go_on = setting.broker.database.run, asyncio.Event(), asyncio.Event()
+
+    async def run_slowly(*args: Any, **options: Any) -> Any:
+        found = await run(*args, **options)
+        if not read.is_set():
+            read.set()
+            await go_on.wait()
+        return found
+
+    monkeypatch.setattr(setting.broker.database, "run", run_slowly)
+    looking = asyncio.ensure_future(limits.look())
+    await soon(read.wait())
+    await limits.change("api", 2, None)
+    go_on.set()
+    await soon(looking)
+    assert [limit.count for limit in limits.status()] == [2]
 
 
 async def test_a_pause_holds_the_queues_of_its_name_in_all_hosts_and_one_message_is_tried(
