@@ -60,12 +60,13 @@ asyncio.run(main())
 
 HOUR = 3600.0
 
+pytestmark = pytest.mark.file_only  # only the program's clock is ahead: what is due on a server goes by the server's
+
 
 def live(folder: Path, does: str, ahead: float) -> list[str]:
     return sorted(lines_until_killed(PROGRAM, folder, "a", str(ahead), does))
 
 
-@pytest.mark.file_only
 def test_schedules_survive_kills_and_what_was_missed_is_called_once(tmp_path: Path) -> None:
     waiting = ["next by name True", "next hourly True"]
     assert live(tmp_path, "plan", 0) == []
