@@ -63,7 +63,7 @@ async def test_nothing_returns_before_the_disk_has_what_another_wrote_for_it(wor
     await breathe()
     disk = HeldWrites(world.registry.lifecycle.log)
     second = asyncio.create_task(counter.add_now())
-    await breathe()
+    await breathe(1.0)
     calls: dict[str, Callable[[], Awaitable[object]]] = {
         "returns": lambda: first,
         "reads": counter.read,
@@ -72,7 +72,7 @@ async def test_nothing_returns_before_the_disk_has_what_another_wrote_for_it(wor
     waiting = asyncio.ensure_future(calls[late]())
     if late == "returns":
         returning.set()
-    await breathe()
+    await breathe(1.0)
     assert not second.done()
     assert not waiting.done()
     disk.let_go()

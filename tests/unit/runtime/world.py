@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from agentq_nb import Actor, Registry, create_client, current_registry, setup
-from agentq_nb._brokers.postgres.broker import PostgresBroker
 from agentq_nb._brokers.statuses import QueueStatus
 from agentq_nb._client.client import Client
 from agentq_nb._client.status import ActorStatus
@@ -86,26 +86,28 @@ class World:
             await _abandon(registry)
 
 
-_ROUNDS = 500
-"""After so many looks at what is under way a test goes on; after ten times as many where a server has the queues."""
-
-
-async def breathe() -> None:
+async def breathe(patience: float = 5.0) -> None:
     """Let tasks run and writes reach the disk until nothing is under way, several times in a row, on a busy machine too.
 
-    Writes that a test holds up are left.
+    :param patience: seconds without progress after which a write that the test holds up is left.
     """
-    quiet, rounds = 0, 0
-    while quiet < 3 and rounds < (_ROUNDS if _shared_broker() is None else 10 * _ROUNDS):
+    quiet, progress, since = 0, _progress(), time.monotonic()
+    while quiet < 3 and time.monotonic() - since < patience:
         await settle(10)
         await asyncio.sleep(0.004)
         quiet = 0 if _busy() else quiet + 1
-        rounds += 1
+        if (now := _progress()) != progress:
+            progress, since = now, time.monotonic()
 
 
-def _shared_broker() -> PostgresBroker | None:
+def _progress() -> tuple[int, int]:
+    """The last row that was written, and how many transactions there were."""
     registry = current_registry()
-    return None if registry is None or not registry.lifecycle.running else registry.lifecycle.shared_broker
+    if registry is None or not registry.lifecycle.running:
+        return (0, 0)
+    shared = registry.lifecycle.shared_broker
+    asked = 0 if shared is None else shared.database._pool.get_stats().get("requests_num", 0)
+    return registry.lifecycle.log.last_seq, asked
 
 
 def _busy() -> bool:
@@ -113,7 +115,7 @@ def _busy() -> bool:
     registry = current_registry()
     if registry is None or not registry.lifecycle.running:
         return False
-    shared = _shared_broker()
+    shared = registry.lifecycle.shared_broker
     reading = threads._short._waiting or any(not job.done() for job in list(threads._short._threads.values()))
     return bool(reading) or not registry.lifecycle.log._writer.idle() or (shared is not None and is_busy(shared))
 
