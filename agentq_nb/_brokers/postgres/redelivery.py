@@ -125,35 +125,38 @@ def _sent(options: dict[str, Any], error: str | None) -> _Sent:
 # --- dead letters -----------------------------------------------------------------------------------------------------
 
 _DEAD = """
-id in (
-    select id from agentq.messages
-    where status = 'failed'
-      and (%(actor)s::text is null or actor = %(actor)s)
-      and (%(name)s::text is null or split_part(actor, '/', 1) = %(name)s)
-      and case when %(queue)s::text is null then left(queue, 1) <> '$' else queue = %(queue)s end
-      and (%(since)s::float8 is null or ended_at >= %(since)s)
-      and (%(error)s::text is null or position(lower(%(error)s) in said) > 0)
-      and place <= %(last)s
-    order by place
-    limit %(limit)s
-) and status = 'failed'
+select id from agentq.messages
+where status = 'failed'
+  and (%(actor)s::text is null or actor = %(actor)s)
+  and (%(name)s::text is null or split_part(actor, '/', 1) = %(name)s)
+  and case when %(queue)s::text is null then left(queue, 1) <> '$' else queue = %(queue)s end
+  and (%(since)s::float8 is null or ended_at >= %(since)s)
+  and (%(error)s::text is null or position(lower(%(error)s) in said) > 0)
+order by place
 """
+
+# One that is put back by someone else and fails again meanwhile has a later place, and is not put back twice.
+_STILL_DEAD = "id = any(%(ids)s) and status = 'failed' and place <= %(last)s"
 
 
 async def redeliver(database: Database, which: DeadLetters) -> int:
     """Put the dead letters that match back, a few at a time."""
-    # One that fails again meanwhile is not put back twice.
-    last = await database.run(lambda tx: tx.row("select last_value from agentq.places"), repeatable=True)
-    conditions: dict[str, Any] = {**which._asdict(), "last": 0 if last is None else last[0], "limit": _AT_ONCE}
+    last, found = await database.run(lambda tx: _find(tx, which), repeatable=True)
     moved = 0
-    while True:
-        count = await database.run(lambda tx: _redeliver(tx, conditions))
-        moved += count
-        if count == 0:
-            return moved
+    for first in range(0, len(found), _AT_ONCE):
+        some = found[first : first + _AT_ONCE]
+        moved += await database.run(lambda tx, some=some: _redeliver(tx, some, last))
+    return moved
 
 
-async def _redeliver(tx: Transaction, conditions: dict[str, Any]) -> int:
+async def _find(tx: Transaction, which: DeadLetters) -> tuple[int, list[MessageId]]:
+    """Return the last place that has been given, and the dead letters that match in the order of their places."""
+    last = await tx.row("select last_value from agentq.places")
+    return 0 if last is None else last[0], [message for (message,) in await tx.rows(_DEAD, **which._asdict())]
+
+
+async def _redeliver(tx: Transaction, messages: Sequence[MessageId], last: int) -> int:
     await one_at_a_time(tx)
-    await lock_ahead(tx, _DEAD, **conditions)
-    return await put_back(tx, await lock_messages(tx, _DEAD, **conditions))
+    conditions = {"ids": messages, "last": last}
+    await lock_ahead(tx, _STILL_DEAD, **conditions)
+    return await put_back(tx, await lock_messages(tx, _STILL_DEAD, **conditions))
