@@ -64,10 +64,13 @@ class Lease(Protocol):
         """
         ...
 
-    async def until_due(self, queues: Collection[str] | None, timeout: float | None) -> None:
+    async def until_due(
+        self, queues: Collection[str] | None, timeout: float | None, *, may_be_early: bool = False
+    ) -> None:
         """Return when a message of these queues is due, or after ``timeout`` seconds; deliver nothing.
 
-        ``queues`` and ``timeout`` are as in :class:`Take`. Raises LeaseLost, Unavailable.
+        ``queues`` and ``timeout`` are as in :class:`Take`. ``may_be_early``: whether it may also return when one may be due,
+        for a caller that then asks for it anyway. Raises LeaseLost, Unavailable.
         """
         ...
 

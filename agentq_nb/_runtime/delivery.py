@@ -282,7 +282,7 @@ class Deliveries:
         try:
             with scope:
                 if not blockers:
-                    await self._owner.lease.until_due(receiver.names, left)
+                    await self._owner.lease.until_due(receiver.names, left, may_be_early=True)
                 else:
                     await self._until_freed(left, scope)
         finally:

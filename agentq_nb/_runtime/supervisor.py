@@ -140,7 +140,7 @@ class Supervisor:
         self._awaits_calls = True
         self._activation.changed()
         try:
-            await self._activation.lease.until_due(INTERNAL_QUEUES, None)
+            await self._activation.lease.until_due(INTERNAL_QUEUES, None, may_be_early=True)
         finally:
             self._awaits_calls = False
 

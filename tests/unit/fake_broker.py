@@ -226,7 +226,9 @@ class FakeLease:
             self.commit_soon(settle)
         return await self._until(take.timeout, lambda: self._take(take.queues, take.limit)) or ()
 
-    async def until_due(self, queues: Collection[str] | None, timeout: float | None) -> None:
+    async def until_due(
+        self, queues: Collection[str] | None, timeout: float | None, *, may_be_early: bool = False
+    ) -> None:
         await self._until(timeout, lambda: self._call(lambda: self._server.permitted(self.actor, queues)))
 
     async def _until(self, timeout: float | None, look: Callable[[], Awaitable[T]]) -> T:

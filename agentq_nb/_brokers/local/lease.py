@@ -116,7 +116,9 @@ class LocalLease:
                 entry.predecessors = None
                 self._commit_log.live_messages.put_back(entry, until if waits else 0.0)
 
-    async def until_due(self, queues: Collection[str] | None, timeout: float | None) -> None:
+    async def until_due(
+        self, queues: Collection[str] | None, timeout: float | None, *, may_be_early: bool = False
+    ) -> None:
         self.check()
         deadline = self._deadline(timeout)
         while self._actor_queues.next_queue(queues) is None and not self._is_past(deadline):

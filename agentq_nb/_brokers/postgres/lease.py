@@ -66,8 +66,10 @@ class PostgresLease:
             self._pending.append(settle)
         return await self._receivers.take(take)
 
-    async def until_due(self, queues: Collection[str] | None, timeout: float | None) -> None:
-        await self._receivers.until_due(queues, timeout)
+    async def until_due(
+        self, queues: Collection[str] | None, timeout: float | None, *, may_be_early: bool = False
+    ) -> None:
+        await self._receivers.until_due(queues, timeout, may_be_early=may_be_early)
 
     def withhold(self, message: MessageId) -> Callable[[], None]:
         self._broker.withheld.add(message)

@@ -160,8 +160,10 @@ class Receivers:
 
         return await self._until(take.queues, take.timeout, lambda: self._taken(look))
 
-    async def until_due(self, queues: Collection[str] | None, timeout: float | None) -> None:
-        """Return when a message is due, or the time is over."""
+    async def until_due(
+        self, queues: Collection[str] | None, timeout: float | None, *, may_be_early: bool = False
+    ) -> None:
+        """Return when a message is due, or the time is over. See :meth:`agentq_nb._brokers.base.Lease.until_due`."""
 
         async def look(tx: Transaction, beginning: Beginning) -> Seen[bool]:
             wanted = Wanted.of(queues, self._broker.withheld)
@@ -175,7 +177,21 @@ class Receivers:
             refused = None if due or gate is None else await gate.wait(tx, wanted, self._broker.session)
             return seen._replace(refused=refused)
 
-        await self._until(queues, timeout, lambda: self._lease.do(look), self._latest_looks.pop(_asked(queues), None))
+        latest = self._latest_looks.pop(_asked(queues), None)
+        if may_be_early and latest is not None:
+            await self._until_changed(latest, timeout)
+        else:
+            await self._until(queues, timeout, lambda: self._lease.do(look), latest)
+
+    async def _until_changed(self, latest: Look, timeout: float | None) -> None:
+        """Return when there may be more than a look saw. To look whether there is would cost a new message its time."""
+        try:
+            if not latest.watch.rung():
+                deadline = None if timeout is None else self._broker.clock.monotonic() + timeout
+                await latest.watch.wait(deadline, latest.moment, polls=False)
+        finally:
+            latest.end()
+        self._lease.check()
 
     async def _gate(self, tx: Transaction, beginning: Beginning, wanted: Wanted, *, lock: bool) -> Gate | None:
         """Return the gate of an actor that has limits or is paused by a provider; None: it needs none."""

@@ -13,7 +13,8 @@ from agentq_nb._brokers.postgres.broker import PostgresBroker
 from agentq_nb._brokers.postgres.notifications import POLL
 from agentq_nb._core.ids import actor_id
 from agentq_nb.errors import LeaseLost
-from tests.unit.brokers.conformance.words import ACTOR, HOST, bodies, rest, send
+from tests.unit.brokers.conformance.words import ACTOR, HOST, bodies, rest, send, soon, take
+from tests.unit.brokers.postgres.hosts import lease_of
 from tests.unit.brokers.postgres_setting import PostgresSetting
 
 pytestmark = pytest.mark.anyio
@@ -72,6 +73,21 @@ async def test_a_lease_that_the_database_no_longer_has_is_noticed_by_those_who_w
     with pytest.raises(LeaseLost):
         waiting.result()
     assert lease.lost.is_set()
+
+
+async def test_one_that_takes_anyway_is_woken_by_a_new_message_without_another_look(
+    setting: PostgresSetting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = await lease_of(setting.broker, ACTOR)
+    assert await take(lease) == []
+    waiting = asyncio.ensure_future(lease.until_due(None, None, may_be_early=True))
+    await setting.calm()
+    assert not waiting.done()
+    monkeypatch.setattr(lease, "begin", None)  # each look would begin there
+    await send(setting.broker, "there")
+    await soon(waiting)
+    monkeypatch.undo()
+    assert bodies(await take(lease)) == ["there"]
 
 
 async def test_actors_that_wait_for_messages_do_not_ask_the_server_each_by_itself(
