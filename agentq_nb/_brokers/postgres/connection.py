@@ -311,11 +311,12 @@ class Database:
     async def close(self) -> None:
         """Close all connections. Transactions that wait end with Unavailable."""
         self.closed = True
-        connections, cancellation = list(self._pool._pool), Cancellation()  # type: ignore[reportPrivateUsage]  # see below
+        connections = list(self._pool._pool)  # type: ignore[reportPrivateUsage]  # its own close may leave them open
+        cancellation = Cancellation()
         try:
             await self._pool.close(timeout=2.0)
         except asyncio.CancelledError:
-            # Other code has cancelled every task of the loop: the pool raises what its own tasks did, with all left open.
+            # Other code has cancelled every task of the loop: the pool raises what its own tasks did.
             for connection in connections:
                 await connection.close()
             cancellation.check()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import pytest
 
@@ -41,19 +41,22 @@ async def crash_while_sending(
     await asyncio.wait_for(sending, 60)
 
 
-def after_the_next_look(
-    broker: PostgresBroker, monkeypatch: pytest.MonkeyPatch, do: Callable[[], Awaitable[None]]
+def after_the_next(
+    call: Literal["look", "run"],
+    broker: PostgresBroker,
+    monkeypatch: pytest.MonkeyPatch,
+    do: Callable[[], Awaitable[None]],
 ) -> None:
-    """Let something happen once the database has been read, before the broker has what was read."""
-    look, left = broker.database.look, [do]
+    """Let something happen once the database has answered such a call, before the broker has the answer."""
+    original, left = getattr(broker.database, call), [do]
 
-    async def look_slowly(*args: Any, **options: Any) -> Any:
-        found = await look(*args, **options)
+    async def answer_slowly(*args: Any, **options: Any) -> Any:
+        answer = await original(*args, **options)
         if left:
             await left.pop()()
-        return found
+        return answer
 
-    monkeypatch.setattr(broker.database, "look", look_slowly)
+    monkeypatch.setattr(broker.database, call, answer_slowly)
 
 
 async def lease_of(broker: PostgresBroker, actor: str) -> Lease:

@@ -22,7 +22,7 @@ from agentq_nb._brokers.postgres.intake import take_over
 from agentq_nb._brokers.postgres.sql import snapshot
 from agentq_nb._core.ids import MessageId, mint_id
 from tests.unit.brokers.conformance.words import ACTOR, send, soon, until
-from tests.unit.brokers.postgres.hosts import Join, after_the_next_look
+from tests.unit.brokers.postgres.hosts import Join, after_the_next
 from tests.unit.brokers.postgres_setting import PostgresSetting
 
 pytestmark = pytest.mark.anyio
@@ -155,7 +155,7 @@ async def test_a_host_that_joins_while_another_looks_whether_it_is_alone_is_noti
         await until(lambda: setting.broker.notifications.others)
 
     assert not setting.broker.notifications.others
-    after_the_next_look(setting.broker, monkeypatch, one_joins)
+    after_the_next("look", setting.broker, monkeypatch, one_joins)
     await setting.broker._upkeep.look_for_others()
     assert setting.broker.notifications.others
 

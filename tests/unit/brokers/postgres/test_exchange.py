@@ -20,7 +20,7 @@ from agentq_nb._core.ids import mint_id
 from agentq_nb.errors import BodyTooLarge, LeaseLost, Unavailable, UserError
 from tests.postgres_queues import count
 from tests.unit.brokers.conformance.words import ACTOR, rest, soon, until
-from tests.unit.brokers.postgres.hosts import Join, after_the_next_look
+from tests.unit.brokers.postgres.hosts import Join, after_the_next
 from tests.unit.brokers.postgres_setting import PostgresSetting
 
 pytestmark = pytest.mark.anyio
@@ -360,9 +360,9 @@ async def test_a_listener_that_is_added_while_its_host_looks_twice_is_known_afte
         await other.exchange.listen(ACTOR, "news")
         await until(lambda: events.wants(ACTOR, "news"))
         looking.append(asyncio.ensure_future(events.read_listeners()))
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # it begins
 
-    after_the_next_look(setting.broker, monkeypatch, a_listener_is_added)
+    after_the_next("look", setting.broker, monkeypatch, a_listener_is_added)
     await events.read_listeners()
     assert events.wants(ACTOR, "news")
     await soon(asyncio.gather(*looking))

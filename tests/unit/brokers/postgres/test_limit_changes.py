@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 
@@ -24,7 +23,7 @@ from tests.unit.brokers.conformance.words import (
     until,
 )
 from tests.unit.brokers.limited import THREE_A_MINUTE, meets_limit
-from tests.unit.brokers.postgres.hosts import Join, lease_of, send_to
+from tests.unit.brokers.postgres.hosts import Join, after_the_next, lease_of, send_to
 from tests.unit.brokers.postgres_setting import PostgresSetting
 
 pytestmark = pytest.mark.anyio
@@ -82,16 +81,13 @@ async def test_a_change_is_shown_though_an_earlier_look_is_answered_after_it(
 ) -> None:
     limits = setting.broker.limits
     await limits.declare("worker", {"tasks": [THREE_A_MINUTE]})
-    run, read, go_on = setting.broker.database.run, asyncio.Event(), asyncio.Event()
+    read, go_on = asyncio.Event(), asyncio.Event()
 
-    async def run_slowly(*args: Any, **options: Any) -> Any:
-        found = await run(*args, **options)
-        if not read.is_set():
-            read.set()
-            await go_on.wait()
-        return found
+    async def held_up() -> None:
+        read.set()
+        await go_on.wait()
 
-    monkeypatch.setattr(setting.broker.database, "run", run_slowly)
+    after_the_next("run", setting.broker, monkeypatch, held_up)
     looking = asyncio.ensure_future(limits.look())
     await soon(read.wait())
     await limits.change("api", 2, None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -27,7 +26,7 @@ from tests.unit.brokers.limited import THREE_A_MINUTE
 from tests.unit.brokers.postgres.hosts import (
     GPU,
     Join,
-    after_the_next_look,
+    after_the_next,
     lease_of,
     send_to,
     until_waiting,
@@ -57,21 +56,6 @@ async def test_of_hosts_that_want_the_last_place_at_once_one_gets_it(
         setting.clock.pass_by_alive(61)
 
 
-def after_the_next_commit(
-    setting: PostgresSetting, monkeypatch: pytest.MonkeyPatch, do: Callable[[], Awaitable[None]]
-) -> None:
-    """Let something happen once the database has committed, before the broker has its answer."""
-    run, left = setting.broker.database.run, [do]
-
-    async def run_slowly(*args: Any, **options: Any) -> Any:
-        result = await run(*args, **options)
-        if left:
-            await left.pop()()
-        return result
-
-    monkeypatch.setattr(setting.broker.database, "run", run_slowly)
-
-
 async def test_a_start_that_took_long_to_commit_counts_from_when_it_is_handed_out(
     setting: PostgresSetting, join: Join, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,7 +68,7 @@ async def test_a_start_that_took_long_to_commit_counts_from_when_it_is_handed_ou
     async def time_passes() -> None:
         setting.clock.pass_by_alive(30)
 
-    after_the_next_commit(setting, monkeypatch, time_passes)
+    after_the_next("run", setting.broker, monkeypatch, time_passes)
     assert bodies(await take(lease)) == [0]
     setting.clock.pass_by_alive(59)
     assert await take(behind) == []
@@ -105,7 +89,7 @@ async def test_a_start_whose_place_has_gone_meanwhile_is_put_back_uncounted(
         setting.clock.pass_by_alive(30)
         assert bodies(await take(between)) == [0]
 
-    after_the_next_commit(setting, monkeypatch, another_starts)
+    after_the_next("run", setting.broker, monkeypatch, another_starts)
     assert await take(lease) == []
     monkeypatch.undo()
     assert await used(setting.broker, "api") == 1
@@ -245,7 +229,7 @@ async def test_a_sleeping_actor_is_woken_when_a_place_comes_free_while_its_host_
         await settle(lease, delivery)
         await until(lambda: other.limits.line.now > heard)
 
-    after_the_next_look(other, monkeypatch, a_place_comes_free)
+    after_the_next("look", other, monkeypatch, a_place_comes_free)
     assert await soon(anext(other.ready_actors({"worker": None}))) == OTHER
 
 

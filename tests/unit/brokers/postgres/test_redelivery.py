@@ -9,7 +9,7 @@ from agentq_nb._brokers.messages import Take
 from agentq_nb._brokers.postgres import redelivery
 from agentq_nb._brokers.postgres.connection import Transaction
 from tests.unit.brokers.conformance.words import ACTOR, bodies, drain, settle, take_one
-from tests.unit.brokers.postgres.hosts import Join, lease_of, send_to
+from tests.unit.brokers.postgres.hosts import Join, after_the_next, lease_of, send_to
 from tests.unit.brokers.postgres_setting import PostgresSetting
 
 pytestmark = pytest.mark.anyio
@@ -47,20 +47,15 @@ async def test_one_that_another_host_puts_back_meanwhile_and_that_fails_again_is
     setting: PostgresSetting, join: Join, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await fail(setting, 2)
-    other, run = await join(), setting.broker.database.run
-    found: list[object] = []
+    other = await join()
 
-    async def find_slowly(*args: object, **options: object) -> object:
-        result = await run(*args, **options)  # type: ignore[arg-type]  # passed on
-        if not found:
-            found.append(result)
-            assert await other.redeliver(DeadLetters()) == 2
-            lease = await lease_of(other, ACTOR)
-            await settle(lease, await take_one(lease), "dead", error={"message": "no"})
-            await lease.release()
-        return result
+    async def put_back_and_failed_again() -> None:
+        assert await other.redeliver(DeadLetters()) == 2
+        lease = await lease_of(other, ACTOR)
+        await settle(lease, await take_one(lease), "dead", error={"message": "no"})
+        await lease.release()
 
-    monkeypatch.setattr(setting.broker.database, "run", find_slowly)
+    after_the_next("run", setting.broker, monkeypatch, put_back_and_failed_again)
     assert await setting.broker.redeliver(DeadLetters()) == 0
     lease = await lease_of(setting.broker, ACTOR)
     assert bodies(await lease.turn(None, Take(None, 10, 0))) == [1]
